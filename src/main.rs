@@ -1,0 +1,2 @@
+//! The program. It does nothing yet.
+fn main() {}
