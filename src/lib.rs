@@ -6,3 +6,4 @@
 //! ARCHITECTURE.md has the picture, the layers and their invariants.
 
 pub mod config;
+pub mod model;
