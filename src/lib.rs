@@ -6,5 +6,6 @@
 //! ARCHITECTURE.md has the picture, the layers and their invariants.
 
 pub mod config;
+pub mod columns;
 pub mod model;
 pub mod otlp;
