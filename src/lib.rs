@@ -9,3 +9,4 @@ pub mod config;
 pub mod columns;
 pub mod model;
 pub mod otlp;
+pub mod traceql;
