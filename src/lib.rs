@@ -9,4 +9,5 @@ pub mod config;
 pub mod columns;
 pub mod model;
 pub mod otlp;
+pub mod segment;
 pub mod traceql;
