@@ -6,6 +6,7 @@
 //! ARCHITECTURE.md has the picture, the layers and their invariants.
 
 pub mod config;
+pub mod block;
 pub mod columns;
 pub mod model;
 pub mod otlp;
