@@ -8,7 +8,9 @@
 pub mod config;
 pub mod block;
 pub mod columns;
+pub mod kv;
 pub mod model;
 pub mod otlp;
 pub mod segment;
 pub mod traceql;
+pub mod wal;
