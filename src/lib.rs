@@ -8,9 +8,11 @@
 pub mod config;
 pub mod block;
 pub mod columns;
+pub mod config;
 pub mod kv;
 pub mod model;
 pub mod otlp;
 pub mod segment;
+pub mod telemetry;
 pub mod traceql;
 pub mod wal;
