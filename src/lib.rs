@@ -6,13 +6,26 @@
 //! ARCHITECTURE.md has the picture, the layers and their invariants.
 
 pub mod config;
-pub mod block;
-pub mod columns;
-pub mod config;
-pub mod kv;
-pub mod model;
-pub mod otlp;
-pub mod segment;
 pub mod telemetry;
+pub mod model;
+
+pub mod cpu;
+pub mod kv;
+pub mod otlp;
+pub mod columns;
 pub mod traceql;
+
 pub mod wal;
+pub mod segment;
+pub mod backend;
+pub mod block;
+pub mod store;
+
+pub mod ingest;
+//Qpub mod query;
+pub mod receive;
+//Qpub mod api;
+pub mod load;
+
+//Qpub mod app;
+pub mod cli;
