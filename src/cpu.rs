@@ -37,10 +37,11 @@ impl Cpu {
     }
 
     /// Runs a job on the pool. A job whose future is dropped before it began is not run. A panic goes on in the caller.
-    pub fn run<T: Send + 'static>(
-        &self,
-        job: impl FnOnce() -> T + Send + 'static,
-    ) -> impl Future<Output = T> {
+    pub fn run<T, F>(&self, job: F) -> impl Future<Output = T> + use<T, F>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
         let (answer, wait) = oneshot::channel();
         let job: Job = Box::new(move || {
             if !answer.is_closed() {
@@ -74,12 +75,9 @@ mod tests {
         runtime.block_on(async {
             let sum: u64 = cpu.run(|| (0..1000).sum()).await;
             assert_eq!(sum, 499_500);
-            let panicking = cpu.clone();
-            let caught = tokio::task::LocalSet::new()
-                .run_until(async move {
-                    tokio::task::spawn_local(panicking.run(|| -> u64 { panic!("job") })).await
-                })
-                .await;
+            let panicking = cpu.run(|| -> u64 { panic!("job") });
+            let set = tokio::task::LocalSet::new();
+            let caught = set.run_until(async { tokio::task::spawn_local(panicking).await }).await;
             assert!(caught.unwrap_err().is_panic());
             assert_eq!(cpu.run(|| 7).await, 7);
         });

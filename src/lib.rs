@@ -6,26 +6,26 @@
 //! ARCHITECTURE.md has the picture, the layers and their invariants.
 
 pub mod config;
-pub mod telemetry;
 pub mod model;
+pub mod telemetry;
 
+pub mod columns;
 pub mod cpu;
 pub mod kv;
 pub mod otlp;
-pub mod columns;
 pub mod traceql;
 
-pub mod wal;
-pub mod segment;
 pub mod backend;
 pub mod block;
+pub mod segment;
 pub mod store;
+pub mod wal;
 
+pub mod api;
 pub mod ingest;
-//Qpub mod query;
-pub mod receive;
-//Qpub mod api;
 pub mod load;
+pub mod query;
+pub mod receive;
 
-//Qpub mod app;
+pub mod app;
 pub mod cli;
