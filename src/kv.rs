@@ -44,6 +44,9 @@ pub enum KvError {
     },
 }
 
+/// A key, or the end of one, and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
 /// The embedded store. All methods may be called from any thread.
 pub struct Kv {
     db: DB,
@@ -189,7 +192,7 @@ impl Kv {
     }
 
     /// All state whose key begins with a prefix.
-    pub fn state(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, KvError> {
+    pub fn state(&self, prefix: &[u8]) -> Result<Vec<Pair>, KvError> {
         let family = self.own(STATE);
         let from = IteratorMode::From(prefix, rocksdb::Direction::Forward);
         let mut found = Vec::new();
@@ -231,7 +234,7 @@ impl Kv {
     }
 
     /// The index entries whose key is a prefix and [`INDEX_SUFFIX`] bytes more: these bytes, and the value.
-    pub fn index(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, KvError> {
+    pub fn index(&self, prefix: &[u8]) -> Result<Vec<Pair>, KvError> {
         let family = self.own(INDEX);
         let mut read = ReadOptions::default();
         read.set_prefix_same_as_start(true);

@@ -124,21 +124,28 @@ pub fn hybrid<T: Code>(
 
 /// Appends `count` bit-packed values; missing bytes read as zero.
 fn unpack<T: Code>(bytes: &[u8], width: u32, count: usize, out: &mut Vec<T>) {
-    let mask = if width == 32 { u64::from(u32::MAX) } else { (1 << width) - 1 };
     let start = out.len();
-    out.reserve(count);
-    // Eight bytes from the byte of a value's first bit hold it whole: 7 + 32 bits at most.
-    let fast = bytes.len().saturating_sub(8) * 8 / (width.max(1) as usize);
-    let fast = if width == 0 { 0 } else { fast.min(count) };
-    let mut bit = 0usize;
-    for _ in 0..fast {
-        let word = bytes.get(bit / 8..).and_then(|rest| rest.first_chunk());
-        let word = word.map_or(0, |chunk| u64::from_le_bytes(*chunk));
-        out.push(T::of((word >> (bit % 8) & mask) as u32));
-        bit += width as usize;
+    out.resize(start + count, T::of(0));
+    if width == 0 {
+        return;
     }
-    while out.len() < start + count {
-        out.push(T::of((load(bytes, bit / 8) >> (bit % 8) & mask) as u32));
+    let mask = if width == 32 { u64::from(u32::MAX) } else { (1 << width) - 1 };
+    let Some(values) = out.get_mut(start..) else { return };
+    if width <= 8 {
+        // Eight values take as many bytes as one has bits: they are taken from one word.
+        for (at, group) in values.chunks_mut(8).enumerate() {
+            let mut word = load(bytes, at * width as usize);
+            for value in group {
+                *value = T::of((word & mask) as u32);
+                word >>= width;
+            }
+        }
+        return;
+    }
+    let mut bit = 0;
+    for value in values {
+        // Eight bytes from the byte of a value's first bit hold it whole: 7 + 32 bits at most.
+        *value = T::of((load(bytes, bit / 8) >> (bit % 8) & mask) as u32);
         bit += width as usize;
     }
 }
@@ -221,26 +228,23 @@ fn unpack_u64(bytes: &[u8], width: u32, at: usize) -> u64 {
     (low | high) & mask
 }
 
-/// Byte strings one after the other: the last column of `ends` is the length of `bytes`.
+/// Byte strings somewhere in one buffer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Strings {
-    pub bytes: Vec<u8>,
-    pub ends: Vec<u32>,
+    bytes: Vec<u8>,
+    /// Start and length of each.
+    places: Vec<(u32, u32)>,
 }
 
 impl Strings {
     pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.places.len()
     }
 
     pub fn get(&self, at: usize) -> &[u8] {
-        let Some(&end) = self.ends.get(at) else { return &[] };
-        let start = at.checked_sub(1).and_then(|before| self.ends.get(before)).copied();
-        self.bytes.get(start.unwrap_or(0) as usize..end as usize).unwrap_or_default()
+        let Some(&(start, len)) = self.places.get(at) else { return &[] };
+        let rest = self.bytes.get(start as usize..).unwrap_or_default();
+        rest.get(..len as usize).unwrap_or_default()
     }
 
     pub fn str(&self, at: usize) -> &str {
@@ -248,19 +252,28 @@ impl Strings {
     }
 
     fn push(&mut self, value: &[u8]) -> Result<(), Corrupt> {
+        let start = u32::try_from(self.bytes.len()).map_err(|_| Corrupt::Bounds)?;
         self.bytes.extend_from_slice(value);
-        self.ends.push(u32::try_from(self.bytes.len()).map_err(|_| Corrupt::Bounds)?);
+        self.places.push((start, u32::try_from(value.len()).map_err(|_| Corrupt::Bounds)?));
         Ok(())
     }
 }
 
-/// Reads PLAIN byte arrays.
+/// Reads PLAIN byte arrays: the strings stay where they are.
 pub fn plain_strings(data: &[u8], count: usize, out: &mut Strings) -> Result<(), Corrupt> {
+    let base = out.bytes.len();
+    if base + data.len() > u32::MAX as usize || count > data.len() / 4 {
+        return Err(Corrupt::Bounds);
+    }
+    out.places.reserve(count);
     let mut cursor = Cursor { rest: data };
     for _ in 0..count {
-        let len = cursor.u32()? as usize;
-        out.push(cursor.take(len)?)?;
+        let len = cursor.u32()?;
+        let start = base + data.len() - cursor.rest.len();
+        cursor.take(len as usize)?;
+        out.places.push((start as u32, len));
     }
+    out.bytes.extend_from_slice(data);
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::model::{ResourceSpans, ScopeSpans, Span, Trace, TraceId};
+use crate::model::{ResourceSpans, ScopeSpans, Span, Trace};
 use crate::otlp::wire;
 use crate::segment::attr::{Any, put_key_value, put_scalar};
 
@@ -212,11 +212,6 @@ fn offset_index(bytes: &[u8]) -> Result<Vec<(u64, u64, u64)>, Corrupt> {
 
 fn number(reader: &mut Reader<'_, '_>, field: Field) -> Result<u64, Corrupt> {
     u64::try_from(reader.i64(field)?).map_err(|_| Corrupt::Bounds)
-}
-
-/// The row that a trace id has in a column of ids, which is sorted.
-pub fn row_of(ids: &Column, id: &TraceId) -> Option<usize> {
-    (0..ids.entries).find(|at| ids.bytes(*at) == id.0)
 }
 
 /// The entries of one row in one column.

@@ -81,7 +81,7 @@ fn file_metadata(out: &mut Vec<u8>, schema: &Schema, groups: &[RowGroupAt]) {
     let rows: u64 = groups.iter().map(|group| group.rows).sum();
     let mut writer = Writer::new(out);
     writer.i32(1, 2);
-    writer.list(2, STRUCT, &nodes, |out, node| schema_element(out, node));
+    writer.list(2, STRUCT, &nodes, schema_element);
     writer.i64(3, rows as i64);
     writer.list(4, STRUCT, groups, |out, group| row_group(out, schema, group));
     writer.bytes(6, concat!("metronome ", env!("CARGO_PKG_VERSION")).as_bytes());

@@ -1,6 +1,10 @@
 //! Blocks in Tempo's Parquet format: writing them from segments, reading them column by column.
 //!
 //! Nothing here does I/O: a writer is given a sink, a scan names the bytes it needs and is fed them.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "positions in a row group are u32 by construction; bytes are cut on purpose"
+)]
 
 pub mod bloom;
 mod decode;

@@ -2,6 +2,7 @@
 #![deny(clippy::indexing_slicing)]
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 
 use super::decode::{self, Corrupt, Cursor, Strings};
 use super::open::{ChunkLayout, Codec, LeafInfo};
@@ -375,6 +376,11 @@ fn v1_levels(
     decode::hybrid(&mut Cursor { rest: cursor.take(len)? }, width(max), entries, out)
 }
 
+thread_local! {
+    /// Making a context costs more than inflating a small page.
+    static INFLATE: RefCell<Option<zstd::bulk::Decompressor<'static>>> = RefCell::new(zstd::bulk::Decompressor::new().ok());
+}
+
 fn inflate(codec: Codec, packed: &[u8], plain_len: usize) -> Result<Cow<'_, [u8]>, Corrupt> {
     if plain_len > MAX_PAGE {
         return Err(Corrupt::Bounds);
@@ -382,7 +388,10 @@ fn inflate(codec: Codec, packed: &[u8], plain_len: usize) -> Result<Cow<'_, [u8]
     let plain = match codec {
         Codec::None => return Ok(Cow::Borrowed(packed)),
         Codec::Zstd => {
-            zstd::bulk::decompress(packed, plain_len).map_err(|_| Corrupt::Compression)?
+            let plain = INFLATE.with_borrow_mut(|inflate| {
+                inflate.as_mut().map(|of| of.decompress(packed, plain_len))
+            });
+            plain.and_then(Result::ok).ok_or(Corrupt::Compression)?
         }
         Codec::Snappy => {
             let claimed = snap::raw::decompress_len(packed).map_err(|_| Corrupt::Compression)?;

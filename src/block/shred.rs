@@ -19,7 +19,7 @@ use super::schema::{FIXED_RESOURCE, Physical, Schema};
 use super::unsupported;
 
 /// Spans of a page: small enough that one trace is found by decoding little, large enough to compress well.
-const PAGE_SPANS: usize = 4096;
+const PAGE_SPANS: usize = 2048;
 
 /// Kinds of an attribute entry; the first five are those of the value columns.
 const STR: u8 = 0;
@@ -113,6 +113,20 @@ struct Entries {
     slots: Vec<Vec<Option<u64>>>,
 }
 
+impl Entries {
+    /// Puts an attribute into its dedicated column; false if it does not fit there.
+    fn fill_slot(&mut self, plan: &Plan) -> bool {
+        let slot = self.slots.get_mut(plan.column as usize).and_then(|slots| slots.last_mut());
+        match slot {
+            Some(slot) if plan.kind >= DEDICATED_STR => {
+                *slot = Some(plan.value);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
 /// One item that can have attributes: a resource, scope, span, event or link; or the place where one is missing.
 #[derive(Clone, Copy)]
 struct Item {
@@ -152,8 +166,31 @@ pub struct Shredder<'a> {
     grouping: Grouping,
     tree: Tree,
     pub rows: u64,
-    rep_bytes: Vec<u8>,
-    def_bytes: Vec<u8>,
+    rep: Encoded,
+    def: Encoded,
+}
+
+/// Levels with their encoding: neighbouring columns mostly have the same ones.
+#[derive(Default)]
+struct Encoded {
+    levels: Vec<u32>,
+    width: u32,
+    bytes: Vec<u8>,
+}
+
+impl Encoded {
+    fn encode(&mut self, levels: &[u32], max: u16) {
+        if self.width == width(max) && self.levels == levels {
+            return;
+        }
+        self.width = width(max);
+        self.levels.clear();
+        self.levels.extend_from_slice(levels);
+        self.bytes.clear();
+        if max > 0 {
+            encode::levels(&mut self.bytes, levels, max);
+        }
+    }
 }
 
 /// Positions of the leaves outside attribute groups.
@@ -240,8 +277,8 @@ impl<'a> Shredder<'a> {
             grouping: Grouping::default(),
             tree: Tree::default(),
             rows: 0,
-            rep_bytes: Vec::new(),
-            def_bytes: Vec::new(),
+            rep: Encoded::default(),
+            def: Encoded::default(),
             segment,
             schema,
             version,
@@ -628,11 +665,10 @@ impl<'a> Shredder<'a> {
                 if plan.column != NO_COLUMN {
                     let first = met & 1 << plan.column == 0;
                     met |= 1 << plan.column;
+                    if first && out.fill_slot(&plan) {
+                        continue;
+                    }
                     if plan.kind >= DEDICATED_STR {
-                        if first && let Some(slot) = out.slots[plan.column as usize].last_mut() {
-                            *slot = Some(plan.value);
-                            continue;
-                        }
                         plan = self.generic(*code, &mut keys, &mut values);
                     }
                 }
@@ -891,21 +927,21 @@ impl<'a> Shredder<'a> {
         values: PageValues<'_>,
     ) -> io::Result<()> {
         let of = &self.schema.leaves[leaf];
-        self.rep_bytes.clear();
-        self.def_bytes.clear();
-        if of.max_rep > 0 {
-            encode::levels(&mut self.rep_bytes, rep, of.max_rep);
-        }
-        match def {
-            _ if of.max_def == 0 => {}
-            Some(def) => encode::levels(&mut self.def_bytes, def, of.max_def),
+        self.rep.encode(rep, of.max_rep);
+        let mut constant = Vec::new();
+        let def = match def {
+            _ if of.max_def == 0 => &constant,
+            Some(def) => {
+                self.def.encode(def, of.max_def);
+                &self.def.bytes
+            }
             None => {
                 let full = u32::from(of.max_def);
-                encode::constant_levels(&mut self.def_bytes, full, rep.len(), of.max_def);
+                encode::constant_levels(&mut constant, full, rep.len(), of.max_def);
+                &constant
             }
-        }
-        debug_assert!(width(of.max_def) <= 8);
-        let levels = PageLevels { entries: rep.len(), rep: &self.rep_bytes, def: &self.def_bytes };
+        };
+        let levels = PageLevels { entries: rep.len(), rep: &self.rep.bytes, def };
         self.pages.data(&mut self.chunks[leaf], self.rows, levels, values)
     }
 }

@@ -41,7 +41,7 @@ impl Default for WriteOptions {
         WriteOptions {
             version: Version::V5,
             dedicated: Dedicated::defaults(),
-            row_group_bytes: 16 << 20,
+            row_group_bytes: 6 << 20,
         }
     }
 }

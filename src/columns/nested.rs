@@ -1,4 +1,5 @@
 //! The tree of a trace as nested sets, by Tempo's rules.
+#![expect(clippy::cast_possible_truncation, reason = "a trace has fewer spans than 2^31")]
 
 use std::collections::HashMap;
 

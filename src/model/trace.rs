@@ -1,4 +1,5 @@
 //! The row form of a trace: what the receivers bring, and what a trace by id returns.
+#![expect(clippy::cast_possible_truncation, reason = "bytes of a varint are cut on purpose")]
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -71,15 +72,10 @@ impl Trace {
     pub fn merge(self, other: Trace) -> Trace {
         let mut seen: HashSet<(SpanId, u8)> = HashSet::new();
         let mut merged = Grouped::default();
-        for trace in [self, other] {
-            for resource in trace.resources {
-                for scope in resource.scopes {
-                    for span in scope.spans {
-                        if seen.insert((span.id, span.kind)) {
-                            merged.add(&resource.resource, &scope.scope, span);
-                        }
-                    }
-                }
+        for resource in self.resources.into_iter().chain(other.resources) {
+            for scope in resource.scopes {
+                let new = scope.spans.into_iter().filter(|span| seen.insert((span.id, span.kind)));
+                new.for_each(|span| merged.add(&resource.resource, &scope.scope, span));
             }
         }
         merged.finish()

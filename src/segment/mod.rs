@@ -3,6 +3,10 @@
 //! A segment is filled from checked OTLP requests, in the order of the log. Every encoded `KeyValue` message is kept once
 //! and named by a code, so that a span's attributes are a few small integers, writing a block is a walk over codes, and a
 //! trace comes back byte for byte. Nothing is ever changed or removed: a segment is filled, sealed, written, dropped.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "rows and codes are u32 by construction, and enums that OTLP bounds are u8"
+)]
 
 mod append;
 pub mod attr;
@@ -156,6 +160,11 @@ impl Segment {
 
     pub fn is_empty(&self) -> bool {
         self.spans.trace.is_empty()
+    }
+
+    /// The log position of the oldest span.
+    pub fn oldest_seq(&self) -> Option<u64> {
+        self.traces.iter().map(|trace| trace.oldest_seq).min()
     }
 
     /// The slot of a trace.

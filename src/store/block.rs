@@ -65,7 +65,7 @@ impl Block {
             return Ok(Arc::clone(layout));
         }
         let end = self.meta.size;
-        let tail = self.read(&[end.saturating_sub(8)..end])?;
+        let tail = self.read(std::slice::from_ref(&(end.saturating_sub(8)..end)))?;
         let range = Layout::footer_range(&self.meta, tail.first().map(|bytes| &bytes[..]))?;
         let footer = self.read(&[range])?.pop().unwrap_or_default();
         let layout = Arc::new(Layout::parse(&footer, &self.meta)?);

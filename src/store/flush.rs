@@ -5,8 +5,8 @@
 //! after a crash looks whether the block is there: if so the announcement counts, if not it is forgotten, and the log
 //! still has everything.
 
-use std::collections::HashSet;
 use std::io::{BufWriter, Write};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ use crate::telemetry;
 use crate::wal::{self, WalError};
 
 use super::block::Block;
-use super::head::Sealed;
+use super::head::{Sealed, Shared, Tenant};
 use super::state::{indexed_entry, intent_entry, no_intent, tenant_entry};
 use super::{Inner, index};
 
@@ -108,19 +108,19 @@ fn freed(segment: &Segment, sealed: &Sealed) -> (usize, usize) {
     (segment.memory(), sealed.slots.len())
 }
 
-/// Drops the epochs of the log that hold nothing but what blocks have.
+/// Drops the epochs of the log that hold nothing but what blocks have. What is live, be it sealed or still filled, is in
+/// no block; what comes after the last seal may be on its way to a live segment.
 fn free_log(store: &Inner) -> Result<(), WalError> {
-    let sealed: HashSet<_> = store
-        .tenants()
-        .iter()
-        .filter(|t| t.read(|p| p.sealed.is_some()))
-        .map(|t| t.id.clone())
-        .collect();
-    if !sealed.is_empty() {
-        return Ok(());
-    }
-    let open =
-        store.states().values().filter_map(|state| state.carried.values().min().copied()).min();
-    let seal = store.seals.load(std::sync::atomic::Ordering::Acquire);
-    wal::drop_below(&store.kv, open.unwrap_or(seal).min(seal))
+    let seal = store.seals.load(Ordering::Acquire);
+    let oldest =
+        |segment: &Shared| segment.read().unwrap_or_else(PoisonError::into_inner).oldest_seq();
+    let live = |tenant: &Arc<Tenant>| {
+        let (active, sealed) = tenant.read(|parts| {
+            let sealed = parts.sealed.as_ref().map(|sealed| Arc::clone(&sealed.live.segment));
+            (Arc::clone(&parts.active), sealed)
+        });
+        [oldest(&active), sealed.and_then(|sealed| oldest(&sealed))].into_iter().flatten().min()
+    };
+    let oldest_live = store.tenants().iter().filter_map(live).min();
+    wal::drop_below(&store.kv, oldest_live.unwrap_or(seal).min(seal))
 }

@@ -106,7 +106,7 @@ struct Inner {
     request_bytes: AtomicU64,
     flush_wanted: Notify,
     flush_is_wanted: AtomicBool,
-    room: (Mutex<bool>, Condvar),
+    room: (Mutex<()>, Condvar),
     stopping: AtomicBool,
     disk_full: AtomicBool,
     free_bytes: AtomicU64,
@@ -163,7 +163,7 @@ impl Store {
     pub fn flush_due(&self) -> bool {
         let inner = &self.inner;
         let now = now_nanos();
-        let max = inner.options.max_block_duration.as_nanos() as u64;
+        let max = nanos(inner.options.max_block_duration);
         let old = |tenant: &Arc<Tenant>| {
             tenant.read(|parts| {
                 parts.sealed.is_some()
@@ -250,8 +250,7 @@ impl Store {
 
     /// Deletes the blocks whose last span is older than `period`.
     pub async fn sweep(&self, period: Duration) {
-        let before =
-            now_nanos().saturating_sub(u64::try_from(period.as_nanos()).unwrap_or(u64::MAX));
+        let before = now_nanos().saturating_sub(nanos(period));
         let inner = Arc::clone(&self.inner);
         self.upkeep.run(move || inner.sweep(before)).await;
     }
@@ -360,15 +359,18 @@ impl Inner {
         }
     }
 
-    /// Waits while live segments have all of their share: the log is not read on meanwhile, and senders are told to wait.
+    /// Waits while live segments have all of their share and one of them is being written: the log is not read on
+    /// meanwhile, and senders are told to wait. Where none is being written, the seal that was asked for is on its way here.
     fn wait_for_room(&self) {
         let full = || {
-            self.live_bytes() > self.options.live_bytes && !self.stopping.load(Ordering::Acquire)
+            self.live_bytes() > self.options.live_bytes
+                && !self.stopping.load(Ordering::Acquire)
+                && self.tenants().iter().any(|tenant| tenant.read(|parts| parts.sealed.is_some()))
         };
         let (lock, made) = &self.room;
         let mut guard = lock.lock().unwrap_or_else(PoisonError::into_inner);
-        while full() && *guard {
-            let waited = made.wait_timeout(guard, Duration::from_millis(100));
+        while full() {
+            let waited = made.wait_timeout(guard, Duration::from_millis(20));
             guard = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -378,7 +380,6 @@ impl Inner {
     }
 
     fn set_ready(&self) {
-        *self.room.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.ready.send_replace(true);
     }
 
@@ -404,6 +405,9 @@ impl Inner {
 
 #[expect(clippy::disallowed_methods, reason = "the age of live traces is the store's own clock")]
 fn now_nanos() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    nanos(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

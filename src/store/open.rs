@@ -88,7 +88,7 @@ impl Store {
             request_bytes: AtomicU64::new(0),
             flush_wanted: Notify::new(),
             flush_is_wanted: AtomicBool::new(false),
-            room: (Mutex::new(false), Condvar::new()),
+            room: (Mutex::new(()), Condvar::new()),
             stopping: AtomicBool::new(false),
             disk_full: AtomicBool::new(false),
             free_bytes: AtomicU64::new(0),

@@ -231,7 +231,7 @@ fn replay(store: &Arc<Inner>, below: u64) {
             })
             .sum();
         counter!(telemetry::WAL_REPLAYED_TRACES_TOTAL).increment(traces as u64);
-        let millis = begun.elapsed().as_millis() as u64;
+        let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(records, damaged, traces, from, millis, "replayed the log");
     }
 }
