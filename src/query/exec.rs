@@ -189,11 +189,14 @@ fn waves(sources: &[Source]) -> impl Iterator<Item = &[Source]> {
 
 /// Waits for all of some futures. Dropped, it drops them.
 async fn join<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
-    let mut waiting: Vec<(Pin<Box<F>>, Option<F::Output>)> =
-        futures.into_iter().map(|future| (Box::pin(future), None)).collect();
+    let mut waiting: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
+    let mut outputs: Vec<Option<F::Output>> = waiting.iter().map(|_| None).collect();
     poll_fn(|context| {
         let mut ready = true;
-        for (future, output) in waiting.iter_mut().filter(|(_, output)| output.is_none()) {
+        for (future, output) in waiting.iter_mut().zip(&mut outputs) {
+            if output.is_some() {
+                continue;
+            }
             match future.as_mut().poll(context) {
                 Poll::Ready(value) => *output = Some(value),
                 Poll::Pending => ready = false,
@@ -202,7 +205,7 @@ async fn join<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
         if ready { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
-    waiting.into_iter().filter_map(|(_, output)| output).collect()
+    outputs.into_iter().flatten().collect()
 }
 
 /// What there is to do. All of it counts as done in the end: what is left out cannot change the answer.
@@ -237,5 +240,25 @@ impl From<ScanError> for QueryError {
             source = cause.source();
         }
         QueryError::Internal(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn futures_are_joined_in_their_order() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (first, wait) = tokio::sync::oneshot::channel::<u32>();
+        let mut first = Some(first);
+        let slow =
+            Box::pin(async move { wait.await.unwrap() }) as Pin<Box<dyn Future<Output = u32>>>;
+        let quick = Box::pin(poll_fn(move |_| {
+            first.take().unwrap().send(1).unwrap();
+            Poll::Ready(2)
+        }));
+        assert_eq!(runtime.block_on(join(vec![slow, quick])), [1, 2]);
+        assert_eq!(runtime.block_on(join(Vec::<Pin<Box<dyn Future<Output = u32>>>>::new())), []);
     }
 }

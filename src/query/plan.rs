@@ -160,8 +160,7 @@ fn disjuncts<'a>(exprs: &[&'a FieldExpr]) -> Option<Vec<Vec<&'a FieldExpr>>> {
 /// A conjunction without any `&&` and `||` in it.
 fn one_way(exprs: &[&FieldExpr]) -> Plan {
     let mut plans = Vec::new();
-    let mut items: [(List, Vec<(Column, Predicate)>, bool); 2] =
-        [(List::Event, Vec::new(), true), (List::Link, Vec::new(), true)];
+    let mut items: Vec<ItemCondition> = Vec::new();
     for expr in exprs {
         let Some(condition) = item_condition(expr) else {
             let open = is_open(expr);
@@ -169,15 +168,14 @@ fn one_way(exprs: &[&FieldExpr]) -> Plan {
             plans.push(Plan { exact: plan.exact && !open, ..plan });
             continue;
         };
-        for (list, all, exact) in &mut items {
-            if *list == condition.list {
-                *exact &= condition.exact;
-                all.push((condition.column.clone(), condition.predicate.clone()));
-            }
-        }
+        items.push(condition);
     }
-    for (list, all, exact) in items {
-        if !all.is_empty() {
+    for list in [List::Event, List::Link] {
+        let (of, rest): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| item.list == list);
+        items = rest;
+        if !of.is_empty() {
+            let exact = of.iter().all(|item| item.exact);
+            let all = of.into_iter().map(|item| (item.column, item.predicate)).collect();
             plans.push(Plan { filter: Filter::Item(list, all), exact });
         }
     }
@@ -466,7 +464,7 @@ fn common_regex(text: &str) -> Option<Regex> {
             '[' if !class => {
                 class = true;
                 chars.next_if_eq(&'^');
-                chars.peek().is_some_and(|c| c.is_ascii_alphanumeric())
+                chars.peek().is_some_and(|c| c.is_ascii_alphanumeric() || "_/.: ".contains(*c))
             }
             ']' => std::mem::replace(&mut class, false),
             '-' if class => chars.peek().is_some_and(|c| c.is_ascii_alphanumeric()),
@@ -616,5 +614,153 @@ fn condition_text(column: &Column, predicate: &Predicate) -> String {
         Operand::Bool(value) => format!("{column} {op} {value}"),
         Operand::Regex(regex) => format!("{column} {op} {regex}"),
         Operand::Contains(word) => format!("{column} contains {word:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::traceql::{self, Body, SpansetExpr, Stage};
+
+    fn check_plan(query: &str, expected: Expect) {
+        let Body::Spansets(pipeline) = traceql::parse(query).unwrap().body else { panic!() };
+        let [Stage::Spanset(SpansetExpr::Filter(filter))] = pipeline.stages.as_slice() else {
+            panic!("{query} is not one condition");
+        };
+        expected.assert_eq(&Plan::new(&normalised(&filter.expr)).to_string());
+    }
+
+    #[test]
+    fn equality_is_pushed_down() {
+        check_plan(
+            r#"{ resource.service.name = "cart" && 1s < duration && status = error }"#,
+            expect![[r#"
+                scan  (Service = "cart" AND Duration > 1000000000 AND Status = 2)
+                then  (nothing: the scan decides)
+            "#]],
+        );
+        check_plan(
+            "{}",
+            expect![[r#"
+            scan  all
+            then  (nothing: the scan decides)
+        "#]],
+        );
+        check_plan(
+            "{ trace:id = `00ab` || span:parentID = `` }",
+            expect![[r#"
+            scan  (TraceId = "ab" OR ParentId = "0000000000000000")
+            then  (nothing: the scan decides)
+        "#]],
+        );
+        check_plan(
+            "{ .a != nil && span.b = nil && name != nil }",
+            expect![[r#"
+            scan  (Any[a] exists AND Span[b] is missing)
+            then  (nothing: the scan decides)
+        "#]],
+        );
+    }
+
+    #[test]
+    fn complements_are_pushed_down_if_they_are_exact() {
+        check_plan(
+            "{ !(span.a = 1) && !(span.b > 2 || name = `x`) }",
+            expect![[r#"
+            scan  (NOT Span[a] = 1 AND NOT (Span[b] > 2 OR Name = "x"))
+            then  (nothing: the scan decides)
+        "#]],
+        );
+        check_plan(
+            "{ !(span.a = span.b) && kind = server }",
+            expect![[r#"
+            scan  Kind = 2
+            then  evaluate
+        "#]],
+        );
+        check_plan(
+            "{ span.vip || !span.vip }",
+            expect![[r#"
+            scan  (Span[vip] = true OR Span[vip] = false)
+            then  evaluate
+        "#]],
+        );
+    }
+
+    #[test]
+    fn computed_values_have_to_be_there() {
+        check_plan(
+            "{ span.a + 1 > span.b && traceDuration > 1s }",
+            expect![[r#"
+            scan  (Span[a] exists AND Span[b] exists)
+            then  evaluate
+        "#]],
+        );
+        check_plan(
+            "{ span.a = error || span.x = 1 }",
+            expect![[r#"
+            scan  Span[x] = 1
+            then  (nothing: the scan decides)
+        "#]],
+        );
+    }
+
+    #[test]
+    fn conditions_on_events_are_about_one_event() {
+        check_plan(
+            "{ event:name = `retry` && name = `x` && event.n = 2 }",
+            expect![[r#"
+            scan  (Name = "x" AND some Event [EventName = "retry" AND [n] = 2])
+            then  (nothing: the scan decides)
+        "#]],
+        );
+        check_plan(
+            "{ event:name = `a` && (event.n = 1 || span.x = 2) && link.y != nil }",
+            expect![[r#"
+                scan  ((some Event [EventName = "a" AND [n] = 1] AND some Link [[y] exists]) OR (Span[x] = 2 AND some Event [EventName = "a"] AND some Link [[y] exists]))
+                then  (nothing: the scan decides)
+            "#]],
+        );
+        check_plan(
+            "{ event.a = 1 || event.b = 2 }",
+            expect![[r#"
+            scan  (some Event [[a] = 1] OR some Event [[b] = 2])
+            then  (nothing: the scan decides)
+        "#]],
+        );
+        check_plan(
+            "{ event.a = event.b && event.c = 3 }",
+            expect![[r#"
+            scan  ((some Event [[a] exists] AND some Event [[b] exists]) AND some Event [[c] = 3])
+            then  evaluate
+        "#]],
+        );
+        let many: Vec<String> =
+            (0..9).map(|n| format!("(event.a = {n} || event.b = {n})")).collect();
+        let query = format!("{{ {} }}", many.join(" && "));
+        let Body::Spansets(pipeline) = traceql::parse(&query).unwrap().body else { panic!() };
+        let [Stage::Spanset(SpansetExpr::Filter(filter))] = pipeline.stages.as_slice() else {
+            panic!()
+        };
+        assert!(!Plan::new(&filter.expr).exact);
+    }
+
+    #[test]
+    fn common_patterns_are_left_to_storage() {
+        for text in ["GET.*", "a|b", "(x|y)+", "[a-z0-9]+", "[^/]*", r"a\.b", "(?i)get .*", "ü?"] {
+            assert!(common_regex(text).is_some(), "{text}");
+        }
+        for text in [r"\d+", "(?s)a", "a{2}", "[[:alpha:]]", r"\bx", "[a&&b]", "^a$", r"\<a"] {
+            assert!(common_regex(text).is_none(), "{text}");
+        }
+        check_plan(
+            r"{ name =~ `GET /\w+` && span.x !~ `a|b` }",
+            expect![[r#"
+            scan  (Name exists AND Span[x] !~ ^(?s:a|b)$)
+            then  evaluate
+        "#]],
+        );
     }
 }

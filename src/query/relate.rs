@@ -137,3 +137,81 @@ pub fn united(left: &[usize], right: &[usize]) -> Vec<usize> {
     rows.dedup();
     rows
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::columns::Bitmap;
+    use crate::columns::nested::{Node, Numbering, Place};
+    use crate::model::SpanId;
+    use crate::segment::sample::Dice;
+
+    const RELATIONS: [Relation; 5] = [
+        Relation::Child,
+        Relation::Descendant,
+        Relation::Parent,
+        Relation::Ancestor,
+        Relation::Sibling,
+    ];
+
+    /// Whether `b` stands in a relation to `a`, by its definition.
+    fn holds(tree: &Tree<'_>, relation: Relation, a: usize, b: usize) -> bool {
+        let within = |a, b| {
+            tree.left(a) != 0 && tree.left(a) < tree.left(b) && tree.right(b) < tree.right(a)
+        };
+        match relation {
+            Relation::Child => tree.left(a) != 0 && tree.parent(b) == tree.left(a),
+            Relation::Parent => holds(tree, Relation::Child, b, a),
+            Relation::Descendant => within(a, b),
+            Relation::Ancestor => within(b, a),
+            Relation::Sibling => a != b && tree.parent(a) != 0 && tree.parent(a) == tree.parent(b),
+        }
+    }
+
+    /// A trace of 12 spans with random parents, some of which are not there.
+    fn forest(dice: &mut Dice) -> SpanBatch {
+        let id = |number: u64| SpanId(number.to_be_bytes());
+        let nodes: Vec<Node> = (1..13)
+            .map(|at| Node {
+                id: id(at),
+                parent: id(dice.roll(at) * (dice.roll(8) + 6) / 6),
+                kind: 1,
+            })
+            .filter(|node| node.id != node.parent)
+            .collect();
+        let mut places = Vec::new();
+        Numbering::default().number(&nodes, &mut places);
+        let column = |of: fn(&Place) -> i32| Values::I32(places.iter().map(of).collect());
+        let values = [column(|p| p.left), column(|p| p.right), column(|p| p.parent)];
+        SpanBatch {
+            trace_ends: vec![u32::try_from(places.len()).unwrap()],
+            matched: Bitmap::none(places.len()),
+            columns: Tree::COLUMNS.into_iter().zip(values).collect(),
+        }
+    }
+
+    #[test]
+    fn operators_do_what_a_look_at_every_pair_does() {
+        let mut dice = Dice(1);
+        let mut pairs = 0;
+        for _ in 0..600 {
+            let batch = forest(&mut dice);
+            let tree = Tree::new(&batch);
+            let left: Vec<usize> = batch.rows(0).filter(|_| dice.roll(3) == 0).collect();
+            let right: Vec<usize> = batch.rows(0).filter(|_| dice.roll(2) == 0).collect();
+            for relation in RELATIONS {
+                let of = |b: &usize| left.iter().any(|a| holds(&tree, relation, *a, *b));
+                let (related, unrelated): (Vec<_>, Vec<_>) =
+                    right.iter().copied().partition(|b| of(b));
+                let has = |a: &&usize| right.iter().any(|b| holds(&tree, relation, **a, *b));
+                let partners: Vec<usize> = left.iter().filter(has).copied().collect();
+                let apply = |mode| tree.apply(relation, mode, &left, &right);
+                pairs += related.len();
+                assert_eq!(apply(RelationMode::Union), united(&related, &partners), "{relation:?}");
+                assert_eq!(apply(RelationMode::Related), related, "{relation:?}");
+                assert_eq!(apply(RelationMode::Unrelated), unrelated, "{relation:?}");
+            }
+        }
+        assert!(pairs > 100, "only {pairs} pairs");
+    }
+}

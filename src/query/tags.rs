@@ -408,3 +408,132 @@ impl Found {
         self.values.into_iter().take(most).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::columns::ScanStats;
+    use crate::segment::Segment;
+    use crate::segment::sample;
+
+    fn values(segment: &Segment, tag: &str, filter: Option<&str>) -> Vec<TagValue> {
+        let request = TagValuesRequest {
+            tag: tag.to_owned(),
+            range: TimeRange::ALL,
+            limit: 0,
+            filter: filter.map(str::to_owned),
+        };
+        match Lookup::new(&request).unwrap() {
+            Lookup::Known(values) => values,
+            Lookup::Scan(scan) => {
+                let batch =
+                    segment.scan(&scan.request(TimeRange::ALL), None, &mut ScanStats::default());
+                scan.collect(&batch).finish(0)
+            }
+        }
+    }
+
+    fn texts(values: &[TagValue]) -> Vec<String> {
+        values.iter().map(|value| format!("{} {}", value.kind, value.value)).collect()
+    }
+
+    #[test]
+    fn values_have_types_and_keywords_are_fixed() {
+        let (segment, _) = sample::segment(1, 20, 10);
+        let empty = Segment::default();
+        let of = |tag: &str| texts(&values(&segment, tag, None));
+        assert_eq!(of("status"), ["keyword error", "keyword ok", "keyword unset"]);
+        assert_eq!(texts(&values(&empty, "span:kind", None)).len(), 6);
+        for tag in ["duration", "traceDuration", "trace:id", "span:id", "link:spanID"] {
+            assert_eq!(of(tag), Vec::<String>::new(), "{tag}");
+        }
+        assert_eq!(of("name"), ["string GET /", "string query", "string work"]);
+        assert_eq!(of("span:statusMessage"), ["string failed"]);
+        assert_eq!(of("event:name"), ["string exception", "string retry"]);
+        assert_eq!(of("instrumentation:name"), ["string lib"]);
+        let all = of("span.a");
+        for value in ["string GET", "string ü", "int -1", "float 0.5", "bool true"] {
+            assert!(all.iter().any(|one| one == value), "{value} is not in {all:?}");
+        }
+        assert!(all.is_sorted());
+        assert!(of("nestedSetParent").contains(&"int -1".to_owned()));
+        assert_eq!(of("span.unknown"), Vec::<String>::new());
+        let request = TagValuesRequest {
+            tag: "foo".to_owned(),
+            range: TimeRange::ALL,
+            limit: 0,
+            filter: None,
+        };
+        let error = Lookup::new(&request).unwrap_err().to_string();
+        assert!(
+            error.starts_with("please provide a valid tagName: failed to parse identifier foo: "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_filter_picks_the_spans_whose_values_are_told() {
+        let (segment, _) = sample::segment(1, 20, 10);
+        let of = |tag: &str, filter: &str| texts(&values(&segment, tag, Some(filter)));
+        assert_eq!(of("name", "{ name = `work` && span."), ["string work"]);
+        assert_eq!(of("span:statusMessage", "{ status = ok }"), Vec::<String>::new());
+        assert_eq!(of("name", "garbage"), of("name", "{}"));
+        assert_eq!(of("rootName", "{ duration > 10s }"), Vec::<String>::new());
+        let some = of("event:name", "{ span.a + 1 = 2 }");
+        assert!(some.len() <= 2);
+        let any: Vec<String> = (0..101).map(|n| format!("span.a = {n}")).collect();
+        let text = format!("{{ {} }}", any.join(" || "));
+        let error = filter(Some(&text)).unwrap_err().to_string();
+        assert!(error.starts_with("maximum condition groups reached (limit: 100)."), "{error}");
+    }
+
+    #[test]
+    fn names_come_by_scope_in_a_fixed_order() {
+        let (segment, _) = sample::segment(1, 20, 10);
+        let mut stored = Vec::new();
+        for owner in [Owner::Span, Owner::Event, Owner::Link, Owner::Resource, Owner::Scope] {
+            segment.tag_names(owner, &mut |name| {
+                stored.push((owner, name.to_owned()));
+                true
+            });
+        }
+        let finish = |scope: TagScope, limit| {
+            let mut names = Names::default();
+            let some = scope.of_source(stored.clone());
+            some.into_iter().for_each(|(owner, name)| names.add(owner, name));
+            names.finish(scope, limit)
+        };
+        let order: Vec<_> = finish(TagScope::All, 0).iter().map(|scope| scope.scope).collect();
+        assert_eq!(order, ["resource", "span", "event", "link", "instrumentation", "intrinsic"]);
+        assert!(finish(TagScope::All, 2).iter().all(|scope| scope.tags.len() == 2));
+        assert_eq!(finish(TagScope::Trace, 0), []);
+        assert_eq!(finish(TagScope::Intrinsic, 0)[0].tags.len(), 25);
+        let resource = finish(TagScope::Resource, 0);
+        assert_eq!(resource.len(), 1);
+        assert!(resource[0].tags.contains(&"service.name".to_owned()));
+    }
+
+    #[test]
+    fn names_of_some_spans_are_those_that_they_have() {
+        let (segment, _) = sample::segment(2, 10, 10);
+        let names: Vec<(Owner, String)> = [
+            (Owner::Span, "a"),
+            (Owner::Event, "a"),
+            (Owner::Resource, "service.name"),
+            (Owner::Span, "nothing"),
+            (Owner::Link, "b"),
+        ]
+        .map(|(owner, name)| (owner, name.to_owned()))
+        .into();
+        let found = |text: &str| {
+            let condition = filter(Some(text)).unwrap().unwrap();
+            let request = names_request(TimeRange::ALL, &condition, &names);
+            let batch = segment.scan(&request, None, &mut ScanStats::default());
+            names_in(&batch, &condition, &names)
+        };
+        assert_eq!(found("{ span.a = 1 && event.a = nil }").first(), Some(&0));
+        assert_eq!(found("{ status = ok || status = error || status = unset }"), [0, 1, 2, 4]);
+        assert_eq!(found("{ duration > 100s }"), Vec::<usize>::new());
+        assert!(!found("{ name = `work` }").contains(&3));
+    }
+}

@@ -44,7 +44,9 @@ pub enum FlushError {
 /// Writes sealed segments, one block each, then frees the log below what is still open.
 pub fn write_all(store: &Inner, sealed: Vec<Sealed>) -> Result<(), FlushError> {
     let mut first_error = None;
-    for sealed in sealed {
+    // A flush whose caller has left goes on here: another one must not write the same segment beside it, nor after it.
+    let _one = store.writing.lock().unwrap_or_else(PoisonError::into_inner);
+    for sealed in sealed.into_iter().filter(|sealed| still_waits(store, sealed)) {
         let begun = Instant::now();
         match write(store, &sealed) {
             Ok(bytes) => {
@@ -63,6 +65,13 @@ pub fn write_all(store: &Inner, sealed: Vec<Sealed>) -> Result<(), FlushError> {
         Some(error) => Err(error),
         None => Ok(free_log(store)?),
     }
+}
+
+fn still_waits(store: &Inner, sealed: &Sealed) -> bool {
+    store.tenant(&sealed.tenant).read(|parts| {
+        let waiting = parts.sealed.as_ref();
+        waiting.is_some_and(|waiting| Arc::ptr_eq(&waiting.live.segment, &sealed.live.segment))
+    })
 }
 
 fn write(store: &Inner, sealed: &Sealed) -> Result<u64, FlushError> {

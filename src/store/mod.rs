@@ -104,6 +104,8 @@ struct Inner {
     live_bytes: AtomicI64,
     /// Request bytes since the last seal.
     request_bytes: AtomicU64,
+    /// Held while blocks are written.
+    writing: Mutex<()>,
     flush_wanted: Notify,
     flush_is_wanted: AtomicBool,
     room: (Mutex<()>, Condvar),

@@ -86,6 +86,7 @@ impl Store {
             seals: AtomicU64::new(least),
             live_bytes: AtomicI64::new(0),
             request_bytes: AtomicU64::new(0),
+            writing: Mutex::new(()),
             flush_wanted: Notify::new(),
             flush_is_wanted: AtomicBool::new(false),
             room: (Mutex::new(()), Condvar::new()),
