@@ -1,5 +1,7 @@
 //! Blocks: writing one from a segment, scanning it, finding a trace in it. On the traffic of `metronome load`.
 
+#![expect(clippy::cast_possible_truncation, reason = "blocks made here are small")]
+
 use std::hint::black_box;
 use std::ops::Range;
 use std::sync::Arc;

@@ -62,31 +62,11 @@ impl App {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let cpu = Cpu::new("query", threads);
         let mut addresses = Vec::new();
-        let queries = bind(
-            &[("query_http", config.query.http.listen), ("query_grpc", config.query.grpc.listen)],
-            &mut addresses,
-        )
-        .await?;
-        let listeners = bind(
-            &[
-                ("otlp_grpc", config.receive.otlp_grpc.listen),
-                ("otlp_http", config.receive.otlp_http.listen),
-            ],
-            &mut addresses,
-        )
-        .await?;
-        let api = Arc::new(Api {
-            query: OnceLock::new(),
-            readiness: Readiness::default(),
-            limits: config.query.clone(),
-            tenancy: config.tenancy.clone(),
-            cpu: cpu.clone(),
-            config_texts: ConfigTexts {
-                effective: config.to_toml(),
-                changed: config.to_toml_changes(),
-                defaults: Config::default().to_toml(),
-            },
-        });
+        let (http, grpc) = (config.query.http.listen, config.query.grpc.listen);
+        let queries = bind(&[("query_http", http), ("query_grpc", grpc)], &mut addresses).await?;
+        let (grpc, http) = (config.receive.otlp_grpc.listen, config.receive.otlp_http.listen);
+        let listeners = bind(&[("otlp_grpc", grpc), ("otlp_http", http)], &mut addresses).await?;
+        let api = Arc::new(query_api(&config, cpu.clone()));
         let stop_serving = CancellationToken::new();
         let mut servers = JoinSet::new();
         for listener in queries {
@@ -161,6 +141,21 @@ impl App {
             late("queries");
         }
         tracing::info!("stopped");
+    }
+}
+
+fn query_api(config: &Config, cpu: Cpu) -> Api {
+    Api {
+        query: OnceLock::new(),
+        readiness: Readiness::default(),
+        limits: config.query.clone(),
+        tenancy: config.tenancy.clone(),
+        cpu,
+        config_texts: ConfigTexts {
+            effective: config.to_toml(),
+            changed: config.to_toml_changes(),
+            defaults: Config::default().to_toml(),
+        },
     }
 }
 

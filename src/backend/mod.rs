@@ -212,6 +212,7 @@ impl Staged {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "what tests write is small")]
 mod tests {
     use super::*;
 
@@ -228,14 +229,15 @@ mod tests {
         assert!(!local.exists(&tenant, block));
         staged.commit().unwrap();
         assert!(local.exists(&tenant, block));
-        assert_eq!(local.tenants().unwrap(), [tenant.clone()]);
+        assert_eq!(local.tenants().unwrap(), std::slice::from_ref(&tenant));
         assert_eq!(local.blocks(&tenant).unwrap(), [block]);
         let ranges = [90_000..90_010, 5..9, 0..3, 40_000..40_001];
         let read = local.read_ranges(&tenant, block, DATA, &ranges).unwrap();
         for (range, bytes) in ranges.iter().zip(read) {
             assert_eq!(bytes, data[range.start as usize..range.end as usize]);
         }
-        assert!(local.read_ranges(&tenant, block, DATA, &[99_999..100_001]).is_err());
+        let beyond = 99_999..100_001;
+        assert!(local.read_ranges(&tenant, block, DATA, std::slice::from_ref(&beyond)).is_err());
         local.remove(&tenant, block).unwrap();
         assert!(local.read(&tenant, block, META).unwrap_err().is_absent());
     }

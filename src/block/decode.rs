@@ -359,11 +359,15 @@ mod tests {
 
         #[test]
         fn foreign_bytes_never_panic(data in prop::collection::vec(any::<u8>(), 0..300), count in 0..500usize) {
-            let _ = codes(&data, count, &mut Vec::new());
-            let _ = delta(&mut Cursor { rest: &data }, count, &mut Vec::new());
-            let _ = delta_length(&data, count, &mut Strings::default());
-            let _ = delta_strings(&data, count, &mut Strings::default());
-            let _ = plain_strings(&data, count, &mut Strings::default());
+            let mut found: Vec<u32> = Vec::new();
+            prop_assert!(codes(&data, count, &mut found).is_err() || found.len() == count);
+            let mut numbers = Vec::new();
+            let read = delta(&mut Cursor { rest: &data }, count, &mut numbers);
+            prop_assert!(read.is_err() || numbers.len() <= count);
+            for read in [plain_strings, delta_length, delta_strings] {
+                let mut strings = Strings::default();
+                prop_assert!(read(&data, count, &mut strings).is_err() || strings.len() <= count);
+            }
         }
     }
 }

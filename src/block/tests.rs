@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use regex::Regex;
+use regex::bytes::Regex;
 
 use crate::columns::{
     AttrScope, Column, Filter, List, NONE, Op, Operand, Predicate, ScanRequest, ScanStats,
@@ -296,9 +296,9 @@ fn sort(tree: &mut serde_json::Value) {
                 if name == "attributes"
                     && let Some(list) = member.as_array_mut()
                 {
-                    list.retain(|pair| {
-                        pair.to_string() != r#"{"key":"service.name","value":{"stringValue":""}}"#
-                    });
+                    let unnamed =
+                        serde_json::json!({"key": "service.name", "value": {"stringValue": ""}});
+                    list.retain(|pair| *pair != unnamed);
                     list.sort_by_key(|pair| pair.to_string());
                 }
             }

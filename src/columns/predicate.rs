@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use regex::Regex;
+use regex::bytes::Regex;
 
 use crate::model::Value;
 
@@ -136,8 +136,8 @@ impl Predicate {
     fn str(&self, value: &str) -> bool {
         match (&self.operand, self.op) {
             (Operand::Str(text), op) => ordered(op, value.as_bytes().cmp(text.as_bytes())),
-            (Operand::Regex(regex), Op::Matches) => regex.is_match(value),
-            (Operand::Regex(regex), Op::NotMatches) => !regex.is_match(value),
+            (Operand::Regex(regex), Op::Matches) => regex.is_match(value.as_bytes()),
+            (Operand::Regex(regex), Op::NotMatches) => !regex.is_match(value.as_bytes()),
             (Operand::Contains(word), _) => value.to_lowercase().contains(word.as_str()),
             _ => false,
         }

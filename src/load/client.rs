@@ -422,6 +422,7 @@ mod tests {
         assert_eq!(gzip[0], 1);
         assert_eq!(gzip[1..5], u32::try_from(gzip.len() - 5).unwrap().to_be_bytes());
         let mut inflated = Vec::new();
+        #[expect(clippy::disallowed_types, reason = "the test's own bytes")]
         flate2::read::GzDecoder::new(&gzip[5..]).read_to_end(&mut inflated).unwrap();
         assert_eq!(inflated, [7; 1000]);
         let zstd = export(Protocol::Http, Compression::Zstd).body(prefixed.clone()).unwrap();

@@ -259,6 +259,7 @@ mod tests {
             Poll::Ready(2)
         }));
         assert_eq!(runtime.block_on(join(vec![slow, quick])), [1, 2]);
-        assert_eq!(runtime.block_on(join(Vec::<Pin<Box<dyn Future<Output = u32>>>>::new())), []);
+        let none = Vec::<Pin<Box<dyn Future<Output = u32>>>>::new();
+        assert!(runtime.block_on(join(none)).is_empty());
     }
 }

@@ -6,8 +6,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use regex::Regex;
-
 use crate::columns::{AttrScope, Column, Filter, List, Op, Operand, Predicate};
 use crate::traceql::{
     Attribute, CompareOp, FieldExpr, Intrinsic, LogicalOp, Pattern, Scope, Static,
@@ -223,8 +221,7 @@ fn comparison(attribute: &Attribute, op: CompareOp, value: &Static) -> Plan {
 
 fn regex(attribute: &Attribute, negated: bool, pattern: &Pattern) -> Plan {
     let Some(column) = column_of(attribute) else { return Plan::all(false) };
-    let (predicate, exact) = regex_predicate(negated, pattern);
-    Plan { filter: Filter::Column(column, predicate), exact }
+    Plan { filter: Filter::Column(column, regex_predicate(negated, pattern)), exact: true }
 }
 
 fn nil(operand: &FieldExpr, negated: bool) -> Plan {
@@ -298,8 +295,7 @@ fn item_condition(expr: &FieldExpr) -> Option<ItemCondition> {
         FieldExpr::Not(operand) => of(operand, bool_predicate(false), false),
         FieldExpr::Nil { negated, operand } => of(operand, existence(*negated), true),
         FieldExpr::Match { negated, value, pattern } => {
-            let (predicate, exact) = regex_predicate(*negated, pattern);
-            of(value, predicate, exact)
+            of(value, regex_predicate(*negated, pattern), true)
         }
         FieldExpr::Compare { op, left, right } => {
             let (FieldExpr::Attribute(attribute), FieldExpr::Static(value)) = (&**left, &**right)
@@ -437,46 +433,9 @@ fn column_op(op: CompareOp) -> Op {
     }
 }
 
-/// The predicate of a pattern and whether it says all; else it keeps whatever has a value.
-fn regex_predicate(negated: bool, pattern: &Pattern) -> (Predicate, bool) {
-    match common_regex(pattern.text()) {
-        Some(regex) => {
-            let op = if negated { Op::NotMatches } else { Op::Matches };
-            (Predicate { op, operand: Operand::Regex(regex) }, true)
-        }
-        None => (existence(true), false),
-    }
-}
-
-/// Compiles what Go's dialect and the `regex` crate's read alike: literals, repetitions, groups, plain classes, `(?i)` in
-/// front. It is what people type and what Grafana writes for several choices.
-fn common_regex(text: &str) -> Option<Regex> {
-    let (flags, rest) = match text.strip_prefix("(?i)") {
-        Some(rest) => ("(?i)", rest),
-        None => ("", text),
-    };
-    let mut chars = rest.chars().peekable();
-    let mut class = false;
-    while let Some(c) = chars.next() {
-        let fine = match c {
-            '\\' => chars.next().is_some_and(|c| ".+*?()|[]{}^$/\\-".contains(c)) && !class,
-            '(' => !class && chars.peek() != Some(&'?'),
-            '[' if !class => {
-                class = true;
-                chars.next_if_eq(&'^');
-                chars.peek().is_some_and(|c| c.is_ascii_alphanumeric() || "_/.: ".contains(*c))
-            }
-            ']' => std::mem::replace(&mut class, false),
-            '-' if class => chars.peek().is_some_and(|c| c.is_ascii_alphanumeric()),
-            c if class => c.is_ascii_alphanumeric() || "_/.: ".contains(c),
-            '{' | '}' | '^' | '$' => false,
-            _ => true,
-        };
-        if !fine {
-            return None;
-        }
-    }
-    Regex::new(&format!("{flags}^(?s:{rest})$")).ok()
+fn regex_predicate(negated: bool, pattern: &Pattern) -> Predicate {
+    let op = if negated { Op::NotMatches } else { Op::Matches };
+    Predicate { op, operand: Operand::Regex(pattern.regex().clone()) }
 }
 
 /// Puts constants where conditions are planned: on the right of a comparison, and ids in the form of their column.
@@ -748,19 +707,13 @@ mod tests {
     }
 
     #[test]
-    fn common_patterns_are_left_to_storage() {
-        for text in ["GET.*", "a|b", "(x|y)+", "[a-z0-9]+", "[^/]*", r"a\.b", "(?i)get .*", "ü?"] {
-            assert!(common_regex(text).is_some(), "{text}");
-        }
-        for text in [r"\d+", "(?s)a", "a{2}", "[[:alpha:]]", r"\bx", "[a&&b]", "^a$", r"\<a"] {
-            assert!(common_regex(text).is_none(), "{text}");
-        }
+    fn patterns_are_left_to_storage() {
         check_plan(
-            r"{ name =~ `GET /\w+` && span.x !~ `a|b` }",
+            r"{ name =~ `GET /x+` && span.x !~ `a|b` }",
             expect![[r#"
-            scan  (Name exists AND Span[x] !~ ^(?s:a|b)$)
-            then  evaluate
-        "#]],
+                scan  (Name =~ \A(?s:GET /x+)\z AND Span[x] !~ \A(?s:a|b)\z)
+                then  (nothing: the scan decides)
+            "#]],
         );
     }
 }

@@ -144,7 +144,6 @@ fn is_zlib(body: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     use std::io::Write;
 

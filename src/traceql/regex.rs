@@ -31,6 +31,11 @@ impl Pattern {
         &self.text
     }
 
+    /// The pattern compiled: it matches whole values.
+    pub fn regex(&self) -> &Regex {
+        &self.regex
+    }
+
     pub fn is_match(&self, value: &str) -> bool {
         self.regex.is_match(value.as_bytes())
     }
