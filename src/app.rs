@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use metrics::gauge;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -78,6 +79,11 @@ impl App {
         let store =
             Arc::new(opened.run(move || Store::open(options, query_cpu, upkeep_cpu)).await?);
         let ingest = Arc::new(Ingest::new(Arc::clone(&store), budget.ingest));
+        for (part, bytes) in
+            [("ingest", budget.ingest), ("heads", budget.live), ("cache", budget.storage)]
+        {
+            gauge!(telemetry::INGEST_MEMORY_LIMIT_BYTES, "part" => part).set(bytes as f64);
+        }
         let receive = Arc::new(Receive::new(ingest, &config.receive, &config.tenancy));
         let stop_receiving = CancellationToken::new();
         let mut receivers = JoinSet::new();
@@ -111,6 +117,7 @@ impl App {
     /// written stays in the log for the next start.
     pub async fn stop(mut self) {
         self.api.readiness.set(State::Stopping);
+        gauge!(telemetry::APP_READY).set(0.0);
         self.stop_receiving.cancel();
         let late = |part: &str| tracing::warn!(part, "did not stop within the grace period");
         let store = Arc::clone(&self.store);
@@ -222,10 +229,13 @@ fn store_options(config: &Config, live_bytes: u64, storage_bytes: u64) -> store:
 }
 
 async fn become_ready(store: Arc<Store>, api: Arc<Api>, limits: crate::config::Query) {
+    let ready = gauge!(telemetry::APP_READY);
+    ready.set(0.0);
     store.ready().await;
     // Nobody else sets it.
     drop(api.query.set(Query::new(Arc::clone(&store), limits)));
     api.readiness.set(State::Ready);
+    ready.set(1.0);
     tracing::info!("ready");
 }
 

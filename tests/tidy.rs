@@ -238,8 +238,8 @@ fn faults_are_found() {
     let cases: &[(&str, &str, &[&str])] = &[
         ("store", "//! A.\nuse crate::block::Meta;\nuse crate::store::index;\n", &[]),
         ("block", "//! A.\nuse crate::store::Store;", &["block may not import store"]),
-        ("live", "//! A.\nfn f() { crate::block::open() }", &["live may not import block"]),
-        ("block", "//! A.\nuse crate::{live, model};", &["write one `use crate::x` per module"]),
+        ("segment", "//! A.\nfn f() { crate::block::open() }", &["segment may not import block"]),
+        ("block", "//! A.\nuse crate::{segment, model};", &["write one `use crate::x` per module"]),
         ("block", "//! A.\nuse crate::nothing::X;", &["block may not import nothing"]),
         ("new", "//! A.\n", &["module new has no rank in tests/tidy.rs"]),
         ("wal", "use std::io;", &["does not begin with a //! that says what it is for"]),
@@ -256,10 +256,10 @@ fn faults_are_found() {
             ],
         ),
         (
-            "store",
+            "block",
             "//! A.\nfn f() { let now = SystemTime::now(); }",
             &[
-                "store may not use SystemTime::now: it is fenced in telemetry, receive, api, load, app, \
+                "block may not use SystemTime::now: it is fenced in telemetry, store, receive, api, load, app, \
                main",
             ],
         ),

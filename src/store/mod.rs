@@ -199,6 +199,13 @@ impl Store {
             return Ok(());
         }
         let sealed = sealed.await.unwrap_or_default();
+        let reason = match (cut, self.inner.flush_is_wanted.load(Ordering::Relaxed)) {
+            (Cut::All, _) => "stop",
+            (_, true) => "memory",
+            (_, false) => "due",
+        };
+        counter!(telemetry::LIVE_BLOCKS_CUT_TOTAL, "reason" => reason)
+            .increment(sealed.len() as u64);
         self.inner.flush_is_wanted.store(false, Ordering::Relaxed);
         self.inner.request_bytes.store(0, Ordering::Relaxed);
         self.write(sealed).await
@@ -238,8 +245,17 @@ impl Store {
     pub fn look_around(&self) {
         let inner = &self.inner;
         inner.look_at_disk();
-        let (log, _) = inner.kv.disk_bytes();
+        let (log, index) = inner.kv.disk_bytes();
         gauge!(telemetry::WAL_BYTES).set(log as f64);
+        gauge!(telemetry::KV_SIZE_BYTES, "cf" => "wal").set(log as f64);
+        gauge!(telemetry::KV_SIZE_BYTES, "cf" => "index").set(index as f64);
+        let opened = |tenant: &Arc<Tenant>| tenant.read(|parts| parts.opened_nanos);
+        let oldest = inner.tenants().iter().filter_map(opened).min();
+        let waiting = oldest.map_or(0, |opened| now_nanos().saturating_sub(opened));
+        let seconds = Duration::from_nanos(waiting).as_secs_f64();
+        gauge!(telemetry::STORE_OLDEST_UNSHIPPED_SECONDS).set(seconds);
+        let heads = inner.live_bytes() as f64;
+        gauge!(telemetry::INGEST_MEMORY_BYTES, "part" => "heads").set(heads);
         for tenant in inner.tenants() {
             let (blocks, bytes) = tenant.read(|parts| {
                 (parts.blocks.len(), parts.blocks.iter().map(|block| block.meta.size).sum::<u64>())

@@ -30,11 +30,6 @@ impl TenantState {
         seq >= self.watermark || self.carried.get(trace).is_some_and(|from| seq >= *from)
     }
 
-    /// The first record that may hold a span that is in no block.
-    pub fn floor(&self) -> u64 {
-        self.carried.values().copied().min().unwrap_or(u64::MAX).min(self.watermark)
-    }
-
     fn encode(&self) -> Vec<u8> {
         let mut out = self.watermark.to_le_bytes().to_vec();
         for (trace, from) in &self.carried {
@@ -137,6 +132,5 @@ mod tests {
         let pending = |seq, trace| state().is_pending(seq, &trace);
         assert_eq!([4, 5, 6, 7].map(|seq| pending(seq, carried)), [false, true, true, true]);
         assert_eq!([4, 5, 6, 7].map(|seq| pending(seq, other)), [false, false, false, true]);
-        assert_eq!(state().floor(), 5);
     }
 }

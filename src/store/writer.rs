@@ -16,7 +16,7 @@ use crate::segment::Arrival;
 use crate::telemetry;
 use crate::wal::{self, Wal};
 
-use super::head::{Cut, Sealed};
+use super::head::{Cut, Sealed, Tenant};
 use super::{AppendError, Inner, flush, now_nanos};
 
 /// A group ends at so many bytes of requests, or so many requests.
@@ -173,19 +173,70 @@ fn make_room(store: &Inner) {
     store.wait_for_room();
 }
 
-/// Brings back what is in no block. Where it does not fit into memory, blocks are written on the way.
-fn replay(store: &Arc<Inner>, below: u64) {
+/// A record on its way from the log to a live segment.
+struct Replayed {
+    seq: u64,
+    tenant: TenantId,
+    request: Vec<u8>,
+}
+
+/// Records that may be read ahead of the live segments.
+const READ_AHEAD: usize = 16;
+
+/// Brings back what is in no block: one thread reads and inflates, this one fills. Where it does not fit into memory,
+/// blocks are written on the way.
+fn replay(store: &Inner, below: u64) {
     let states = store.states();
-    let from = states.values().map(|state| state.floor()).min().unwrap_or(0);
     let begun = Instant::now();
-    let (mut records, mut damaged) = (0u64, 0u64);
-    let result = wal::replay(&store.kv, 0, below, |seq, record| {
+    let mut records = 0u64;
+    let (ahead, read) = std::sync::mpsc::sync_channel(READ_AHEAD);
+    let damaged = std::thread::scope(|threads| {
+        let reader = threads.spawn(move || read_log(store, below, &ahead));
+        for Replayed { seq, tenant, request } in read {
+            records += 1;
+            let arrival = Arrival { seq, nanos: now_nanos() };
+            let state = states.get(&tenant);
+            fill(store, &tenant, &request, arrival, |trace| {
+                state.is_none_or(|state| state.is_pending(seq, trace))
+            });
+            if store.live_bytes() > store.options.live_bytes / 2 {
+                flush_early(store, seq + 1);
+            }
+        }
+        reader.join().unwrap_or_default()
+    });
+    if records > 0 || damaged > 0 {
+        let count = |tenant: &Arc<Tenant>| {
+            let active = tenant.read(|parts| Arc::clone(&parts.active));
+            active.read().unwrap_or_else(PoisonError::into_inner).traces.len()
+        };
+        let traces: usize = store.tenants().iter().map(count).sum();
+        counter!(telemetry::WAL_REPLAYED_TRACES_TOTAL).increment(traces as u64);
+        let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(records, damaged, traces, millis, "replayed the log");
+    }
+}
+
+fn flush_early(store: &Inner, next_seq: u64) {
+    let sealed = seal(store, Cut::All, next_seq);
+    if let Err(error) = flush::write_all(store, sealed) {
+        tracing::error!(
+            err = &error as &dyn std::error::Error,
+            "a block cannot be written while the log is replayed; its traces stay in memory"
+        );
+    }
+}
+
+/// Hands on the records of the log, and returns how many are damaged. Those are named and left out.
+fn read_log(store: &Inner, below: u64, ahead: &SyncSender<Replayed>) -> u64 {
+    let mut damaged = 0;
+    let result = wal::replay(&store.kv, below, |seq, record| {
         let request = record.and_then(|record| {
             let request = record.request()?;
-            Ok((record.tenant, request))
+            Ok(Replayed { seq, tenant: record.tenant, request })
         });
-        let (tenant, request) = match request {
-            Ok(found) => found,
+        match request {
+            Ok(replayed) => ahead.send(replayed).is_ok(),
             Err(error) => {
                 damaged += 1;
                 counter!(telemetry::WAL_REPLAY_ERRORS_TOTAL, "tenant" => "unknown").increment(1);
@@ -194,25 +245,9 @@ fn replay(store: &Arc<Inner>, below: u64) {
                     err = &error as &dyn std::error::Error,
                     "a record of the log is left out; the others are kept"
                 );
-                return true;
-            }
-        };
-        records += 1;
-        let arrival = Arrival { seq, nanos: now_nanos() };
-        let state = states.get(&tenant);
-        fill(store, &tenant, &request, arrival, |trace| {
-            state.is_none_or(|state| state.is_pending(seq, trace))
-        });
-        if store.live_bytes() > store.options.live_bytes / 2 {
-            let sealed = seal(store, Cut::All, seq + 1);
-            if let Err(error) = flush::write_all(store, sealed) {
-                tracing::error!(
-                    err = &error as &dyn std::error::Error,
-                    "a block cannot be written while the log is replayed; its traces stay in memory"
-                );
+                true
             }
         }
-        true
     });
     if let Err(error) = result {
         tracing::error!(
@@ -220,18 +255,5 @@ fn replay(store: &Arc<Inner>, below: u64) {
             "the log cannot be read to its end"
         );
     }
-    if records > 0 || damaged > 0 {
-        let traces: usize = store
-            .tenants()
-            .iter()
-            .map(|t| {
-                t.read(|parts| {
-                    parts.active.read().unwrap_or_else(PoisonError::into_inner).traces.len()
-                })
-            })
-            .sum();
-        counter!(telemetry::WAL_REPLAYED_TRACES_TOTAL).increment(traces as u64);
-        let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(records, damaged, traces, from, millis, "replayed the log");
-    }
+    damaged
 }

@@ -80,23 +80,19 @@ pub fn drop_below(kv: &Kv, seq: u64) -> Result<(), WalError> {
     Ok(())
 }
 
-/// Calls `each` with all records from a number on and below another, in order, until it returns false.
+/// Calls `each` with all records below a number, in order, until it returns false.
 ///
 /// # Errors
 /// When the store cannot be read.
 pub fn replay(
     kv: &Kv,
-    from: u64,
     below: u64,
     mut each: impl FnMut(u64, Result<Record<'_>, RecordError>) -> bool,
 ) -> Result<(), WalError> {
     for epoch in kv.epochs() {
         let mut more = true;
         kv.records(epoch, |seq, bytes| {
-            if seq >= below {
-                return false;
-            }
-            more = seq < from || each(seq, decode(bytes));
+            more = seq < below && each(seq, decode(bytes));
             more
         })?;
         if !more {
