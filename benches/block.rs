@@ -2,6 +2,7 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "blocks made here are small")]
 
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use metronome::block::{self, Find, FindStep, Layout, Meta, Scan, Step, WriteOptions};
+use metronome::block::{self, Find, FindStep, GroupIndex, Layout, Meta, Scan, Step, WriteOptions};
 use metronome::columns::{
     AttrScope, Column, Filter, Op, Operand, Predicate, ScanRequest, ScanStats,
 };
@@ -57,13 +58,15 @@ impl Block {
         }
     }
 
-    fn find(&self, row: u64) -> usize {
-        let mut find = Find::new(Arc::clone(&self.meta), Arc::clone(&self.layout), row)
+    fn find(&self, row: u64, indexes: &mut HashMap<usize, Arc<GroupIndex>>) -> usize {
+        let known = |group: usize| indexes.get(&group).cloned();
+        let mut find = Find::new(Arc::clone(&self.meta), Arc::clone(&self.layout), row, known)
             .expect("the row is there");
         loop {
             match find.step().expect("the block is whole") {
                 FindStep::Need(ranges) => {
-                    find.feed(self.read(&ranges)).expect("the block is whole")
+                    find.feed(self.read(&ranges)).expect("the block is whole");
+                    indexes.extend(find.index());
                 }
                 FindStep::Found(trace) => return trace.span_count(),
             }
@@ -137,10 +140,17 @@ fn blocks(c: &mut Criterion) {
     group.finish();
     let mut group = c.benchmark_group("block/find");
     let mut row = 0;
-    group.bench_function("one_of_17k_traces", |b| {
+    group.bench_function("cold/one_of_17k_traces", |b| {
         b.iter(|| {
             row = (row + 7919) % block.meta.total_objects;
-            block.find(row)
+            block.find(row, &mut HashMap::new())
+        });
+    });
+    let mut indexes = HashMap::new();
+    group.bench_function("warm/one_of_17k_traces", |b| {
+        b.iter(|| {
+            row = (row + 7919) % block.meta.total_objects;
+            block.find(row, &mut indexes)
         });
     });
     group.finish();

@@ -251,6 +251,11 @@ impl Strings {
         std::str::from_utf8(self.get(at)).unwrap_or("\u{fffd}")
     }
 
+    /// Bytes of memory held.
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity() + self.places.capacity() * size_of::<(u32, u32)>()
+    }
+
     fn push(&mut self, value: &[u8]) -> Result<(), Corrupt> {
         let start = u32::try_from(self.bytes.len()).map_err(|_| Corrupt::Bounds)?;
         self.bytes.extend_from_slice(value);

@@ -11,12 +11,13 @@ use crate::otlp::wire;
 use crate::segment::attr::{Any, put_key_value, put_scalar};
 
 use super::BlockError;
-use super::decode::{Corrupt, Cursor};
+use super::decode::{Corrupt, Cursor, Strings};
 use super::group::dedicated_names;
 use super::meta::{DedicatedScope, Meta};
 use super::open::{ChunkLayout, GroupLayout, Layout};
 use super::read::{Column, Stored};
 use super::scan::span_id;
+use super::schema::Physical;
 use super::thrift::{Field, Reader};
 use super::unsupported;
 
@@ -38,26 +39,45 @@ pub struct Find {
 }
 
 enum Stage {
-    Start,
-    /// Waiting for the offset indexes: the leaves that have one, in order.
+    /// Waiting for the offset indexes, then for the dictionaries, of the leaves that have one.
     Indexes(Vec<usize>),
-    /// Waiting for pages: of each leaf the position of the first row read, and how many ranges.
-    Pages(Vec<Fetch>),
-    Ready(Vec<Bytes>, Vec<Fetch>),
+    Dictionaries(Vec<Vec<Page>>, Vec<usize>),
+    /// Waiting for the pages that hold the row, one of each leaf.
+    Pages(Arc<GroupIndex>),
+    Ready(Arc<GroupIndex>, Vec<Bytes>),
 }
 
-/// What is fetched of one leaf.
-#[derive(Clone)]
-struct Fetch {
+/// What every lookup in a row group needs, and may be kept for the next one: where pages are, and the dictionaries.
+#[derive(Debug)]
+pub struct GroupIndex {
+    pages: Vec<Vec<Page>>,
+    dictionaries: Vec<Option<Arc<Strings>>>,
+}
+
+/// A page of a chunk.
+#[derive(Clone, Debug)]
+struct Page {
+    range: Range<u64>,
     first_row: usize,
-    dictionary: Option<Range<u64>>,
-    pages: Range<u64>,
-    whole: bool,
+}
+
+impl GroupIndex {
+    /// Bytes of memory held.
+    pub fn memory(&self) -> usize {
+        let pages: usize = self.pages.iter().map(|pages| pages.len() * size_of::<Page>()).sum();
+        pages + self.dictionaries.iter().flatten().map(|dict| dict.memory()).sum::<usize>()
+    }
 }
 
 impl Find {
-    /// A row is counted from the start of the file.
-    pub fn new(meta: Arc<Meta>, layout: Arc<Layout>, row: u64) -> Result<Find, BlockError> {
+    /// Begins to look for a row, counted from the start of the file. `known` gives the index of a row group that an
+    /// earlier lookup left.
+    pub fn new(
+        meta: Arc<Meta>,
+        layout: Arc<Layout>,
+        row: u64,
+        known: impl FnOnce(usize) -> Option<Arc<GroupIndex>>,
+    ) -> Result<Find, BlockError> {
         let has = |group: &GroupLayout| {
             row >= group.first_row && row - group.first_row < group.rows as u64
         };
@@ -65,7 +85,19 @@ impl Find {
             return Err(BlockError::footer(&meta, format!("there is no row {row}")));
         };
         let first = layout.groups.get(group).map_or(0, |group| group.first_row);
-        Ok(Find { meta, group, row: (row - first) as usize, stage: Stage::Start, layout })
+        let stage = match known(group) {
+            Some(index) => Stage::Pages(index),
+            None => Stage::Indexes(Vec::new()),
+        };
+        Ok(Find { meta, group, row: (row - first) as usize, stage, layout })
+    }
+
+    /// The row group, and its index once it is known.
+    pub fn index(&self) -> Option<(usize, Arc<GroupIndex>)> {
+        match &self.stage {
+            Stage::Pages(index) | Stage::Ready(index, _) => Some((self.group, Arc::clone(index))),
+            Stage::Indexes(_) | Stage::Dictionaries(..) => None,
+        }
     }
 
     fn chunks(&self) -> &[ChunkLayout] {
@@ -80,40 +112,50 @@ impl Find {
     /// Takes the bytes that the last [`FindStep::Need`] named.
     ///
     /// # Errors
-    /// When an offset index is damaged.
+    /// When an offset index or a dictionary is damaged.
     pub fn feed(&mut self, bytes: Vec<Bytes>) -> Result<(), BlockError> {
-        self.stage = match std::mem::replace(&mut self.stage, Stage::Start) {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Indexes(Vec::new())) {
             Stage::Indexes(leaves) => {
-                let mut known = leaves.iter().zip(&bytes).peekable();
-                let mut fetches = Vec::new();
-                for (leaf, chunk) in self.chunks().iter().enumerate() {
-                    let index = known.next_if(|(of, _)| **of == leaf).map(|(_, bytes)| bytes);
-                    fetches.push(match index {
-                        Some(index) => {
-                            self.fetch(chunk, index).map_err(|source| self.corrupt(leaf, source))?
-                        }
-                        None => whole(chunk),
-                    });
-                }
-                Stage::Pages(fetches)
+                Stage::Dictionaries(self.all_pages(&leaves, &bytes)?, Vec::new())
             }
-            Stage::Pages(fetches) => Stage::Ready(bytes, fetches),
-            other => other,
+            Stage::Dictionaries(pages, leaves) => {
+                let dictionaries = self.all_dictionaries(&leaves, &bytes)?;
+                Stage::Pages(Arc::new(GroupIndex { pages, dictionaries }))
+            }
+            Stage::Pages(index) | Stage::Ready(index, _) => Stage::Ready(index, bytes),
         };
         Ok(())
     }
 
-    /// The pages of a chunk that hold the row.
-    fn fetch(&self, chunk: &ChunkLayout, index: &[u8]) -> Result<Fetch, Corrupt> {
-        let pages = offset_index(index)?;
-        let at = pages.partition_point(|page| page.2 <= self.row as u64);
-        let page = at.checked_sub(1).and_then(|at| pages.get(at)).ok_or(Corrupt::Header)?;
-        let range = page.0..page.0.checked_add(page.1).ok_or(Corrupt::Bounds)?;
-        if range.start < chunk.range.start || range.end > chunk.range.end {
-            return Err(Corrupt::Bounds);
+    /// The pages of each leaf; a chunk without an offset index has none, and is read whole.
+    fn all_pages(&self, leaves: &[usize], bytes: &[Bytes]) -> Result<Vec<Vec<Page>>, BlockError> {
+        let mut known = leaves.iter().zip(bytes).peekable();
+        let mut all = Vec::new();
+        for (leaf, chunk) in self.chunks().iter().enumerate() {
+            let index = known.next_if(|(of, _)| **of == leaf).map(|(_, bytes)| bytes);
+            // A dictionary of numbers, which Tempo never writes, is read with its whole chunk.
+            let strings = self.layout.leaves.get(leaf).map(|info| info.physical);
+            let plain = chunk.data == chunk.range.start || strings == Some(Physical::Bytes);
+            let index = index.filter(|_| plain);
+            let pages = index.map_or(Ok(Vec::new()), |index| offset_index(index, chunk));
+            all.push(pages.map_err(|source| self.corrupt(leaf, source))?);
         }
-        let dictionary = (chunk.data > chunk.range.start).then_some(chunk.range.start..chunk.data);
-        Ok(Fetch { first_row: page.2 as usize, dictionary, pages: range, whole: false })
+        Ok(all)
+    }
+
+    fn all_dictionaries(
+        &self,
+        leaves: &[usize],
+        bytes: &[Bytes],
+    ) -> Result<Vec<Option<Arc<Strings>>>, BlockError> {
+        let mut all = vec![None; self.chunks().len()];
+        for (leaf, bytes) in leaves.iter().zip(bytes) {
+            let found = self.chunks().get(*leaf).zip(self.layout.leaves.get(*leaf));
+            let Some(((chunk, info), slot)) = found.zip(all.get_mut(*leaf)) else { continue };
+            let dictionary = Column::dictionary(chunk, info, bytes);
+            *slot = dictionary.map_err(|source| self.corrupt(*leaf, source))?;
+        }
+        Ok(all)
     }
 
     /// Goes on until bytes are needed, or the trace is there.
@@ -121,69 +163,78 @@ impl Find {
     /// # Errors
     /// When the block is damaged.
     pub fn step(&mut self) -> Result<FindStep, BlockError> {
-        if matches!(self.stage, Stage::Start) {
-            let (mut leaves, mut ranges) = (Vec::new(), Vec::new());
-            for (leaf, chunk) in self.chunks().iter().enumerate() {
-                if let Some(range) = &chunk.offset_index {
-                    leaves.push(leaf);
-                    ranges.push(range.clone());
-                }
-            }
-            if !ranges.is_empty() {
-                self.stage = Stage::Indexes(leaves);
-                return Ok(FindStep::Need(ranges));
-            }
-            self.stage = Stage::Pages(self.chunks().iter().map(whole).collect());
-        }
-        match &self.stage {
-            Stage::Pages(fetches) => {
+        let chunks = self.layout.groups.get(self.group).map_or(&[][..], |group| &group.chunks);
+        match &mut self.stage {
+            Stage::Indexes(leaves) => {
+                leaves.clear();
                 let mut ranges = Vec::new();
-                for fetch in fetches {
-                    ranges.extend(fetch.dictionary.clone());
-                    ranges.push(fetch.pages.clone());
+                for (leaf, chunk) in chunks.iter().enumerate() {
+                    if let Some(range) = &chunk.offset_index {
+                        leaves.push(leaf);
+                        ranges.push(range.clone());
+                    }
                 }
                 Ok(FindStep::Need(ranges))
             }
-            Stage::Ready(bytes, fetches) => {
-                let parts = self.parts(bytes, fetches)?;
+            Stage::Dictionaries(pages, leaves) => {
+                leaves.clear();
+                let mut ranges = Vec::new();
+                for (leaf, (chunk, pages)) in chunks.iter().zip(pages).enumerate() {
+                    if chunk.data > chunk.range.start && !pages.is_empty() {
+                        leaves.push(leaf);
+                        ranges.push(chunk.range.start..chunk.data);
+                    }
+                }
+                Ok(FindStep::Need(ranges))
+            }
+            Stage::Pages(index) => {
+                let page = |(chunk, pages): (&ChunkLayout, &Vec<Page>)| match holds(pages, self.row)
+                {
+                    Some(page) => page.range.clone(),
+                    None => chunk.range.clone(),
+                };
+                Ok(FindStep::Need(chunks.iter().zip(&index.pages).map(page).collect()))
+            }
+            Stage::Ready(index, bytes) => {
+                let (index, bytes) = (Arc::clone(index), std::mem::take(bytes));
+                let parts = self.parts(&index, &bytes)?;
                 let rebuild = Rebuild { meta: &self.meta, layout: &self.layout, parts: &parts };
                 Ok(FindStep::Found(Box::new(rebuild.trace()?)))
-            }
-            Stage::Start | Stage::Indexes(_) => {
-                Err(BlockError::footer(&self.meta, "no bytes were fed".to_owned()))
             }
         }
     }
 
-    fn parts(&self, bytes: &[Bytes], fetches: &[Fetch]) -> Result<Vec<Part>, BlockError> {
-        let mut bytes = bytes.iter();
+    fn parts(&self, index: &GroupIndex, bytes: &[Bytes]) -> Result<Vec<Part>, BlockError> {
         let mut parts = Vec::new();
-        for (leaf, fetch) in fetches.iter().enumerate() {
-            let dictionary = fetch.dictionary.as_ref().and_then(|_| bytes.next());
-            let pages = bytes.next();
-            let chunk = self.chunks().get(leaf).zip(self.layout.leaves.get(leaf)).zip(pages);
-            let Some(((chunk, info), pages)) = chunk else {
-                return Err(self.corrupt(leaf, Corrupt::Short));
+        let leaves = self.layout.leaves.iter().zip(self.chunks());
+        let known = index.pages.iter().zip(&index.dictionaries);
+        for (leaf, (((info, chunk), (pages, dictionary)), bytes)) in
+            leaves.zip(known).zip(bytes).enumerate()
+        {
+            let page = holds(pages, self.row);
+            let column = match page {
+                Some(_) => Column::read_page(chunk, info, dictionary.as_ref(), bytes),
+                None => Column::read(chunk, info, bytes),
             };
-            let column = if fetch.whole {
-                Column::read(chunk, info, pages)
-            } else {
-                Column::read_pages(chunk, info, dictionary.map(|bytes| &bytes[..]), &[pages])
-            };
-            let part = column
-                .and_then(|column| Part::new(column, info.max_def, self.row - fetch.first_row));
+            let row = self.row - page.map_or(0, |page| page.first_row);
+            let part = column.and_then(|column| Part::new(column, info.max_def, row));
             parts.push(part.map_err(|source| self.corrupt(leaf, source))?);
+        }
+        if parts.len() != self.layout.leaves.len() {
+            return Err(self.corrupt(parts.len(), Corrupt::Short));
         }
         Ok(parts)
     }
 }
 
-fn whole(chunk: &ChunkLayout) -> Fetch {
-    Fetch { first_row: 0, dictionary: None, pages: chunk.range.clone(), whole: true }
+/// The page that holds a row.
+fn holds(pages: &[Page], row: usize) -> Option<&Page> {
+    let at = pages.partition_point(|page| page.first_row <= row);
+    pages.get(at.checked_sub(1)?)
 }
 
-/// Offset, bytes and first row of each page.
-fn offset_index(bytes: &[u8]) -> Result<Vec<(u64, u64, u64)>, Corrupt> {
+/// The pages that an offset index names; all lie within the chunk.
+fn offset_index(bytes: &[u8], chunk: &ChunkLayout) -> Result<Vec<Page>, Corrupt> {
     let mut cursor = Cursor { rest: bytes };
     let mut reader = Reader::new(&mut cursor);
     let mut pages = Vec::new();
@@ -192,22 +243,32 @@ fn offset_index(bytes: &[u8]) -> Result<Vec<(u64, u64, u64)>, Corrupt> {
             reader.skip(field)?;
             continue;
         }
-        let count = reader.list(field)?;
-        for _ in 0..count {
-            let mut inner = Reader::new(reader.cursor);
-            let mut page = (0, 0, 0);
-            while let Some(field) = inner.next()? {
-                match field.id {
-                    1 => page.0 = number(&mut inner, field)?,
-                    2 => page.1 = number(&mut inner, field)?,
-                    3 => page.2 = number(&mut inner, field)?,
-                    _ => inner.skip(field)?,
-                }
-            }
-            pages.push(page);
+        for _ in 0..reader.list(field)? {
+            pages.push(page(&mut Reader::new(reader.cursor), chunk)?);
         }
     }
+    let rises = |pages: &[Page]| pages.is_sorted_by_key(|page| page.first_row);
+    if pages.first().is_none_or(|page| page.first_row != 0) || !rises(&pages) {
+        return Err(Corrupt::Header);
+    }
     Ok(pages)
+}
+
+fn page(reader: &mut Reader<'_, '_>, chunk: &ChunkLayout) -> Result<Page, Corrupt> {
+    let (mut start, mut len, mut first_row) = (0, 0, 0);
+    while let Some(field) = reader.next()? {
+        match field.id {
+            1 => start = number(reader, field)?,
+            2 => len = number(reader, field)?,
+            3 => first_row = number(reader, field)?,
+            _ => reader.skip(field)?,
+        }
+    }
+    let end = start.checked_add(len).ok_or(Corrupt::Bounds)?;
+    if start < chunk.range.start || end > chunk.range.end {
+        return Err(Corrupt::Bounds);
+    }
+    Ok(Page { range: start..end, first_row: first_row as usize })
 }
 
 fn number(reader: &mut Reader<'_, '_>, field: Field) -> Result<u64, Corrupt> {

@@ -142,7 +142,7 @@ impl GroupReader {
     }
 
     /// The dictionary of a column that is not decoded yet.
-    pub fn dictionary(&self, leaf: usize) -> Result<Option<Strings>, BlockError> {
+    pub fn dictionary(&self, leaf: usize) -> Result<Option<Arc<Strings>>, BlockError> {
         let chunk = self.layout.groups.get(self.group).and_then(|group| group.chunks.get(leaf));
         let found = chunk.zip(self.layout.leaves.get(leaf)).zip(self.bytes.get(&leaf));
         let Some(((chunk, info), bytes)) = found else { return Ok(None) };

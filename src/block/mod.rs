@@ -27,7 +27,7 @@ mod unsupported;
 mod write;
 
 pub use decode::Corrupt;
-pub use find::{Find, FindStep};
+pub use find::{Find, FindStep, GroupIndex};
 pub use meta::{Dedicated, DedicatedScope, DedicatedType, Meta, MetaError, Version};
 pub use open::Layout;
 pub use scan::{Scan, Step};

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use super::decode::{self, Corrupt, Cursor, Strings};
 use super::open::{ChunkLayout, Codec, LeafInfo};
@@ -35,7 +36,7 @@ pub enum Stored {
     /// Positions in `dict`.
     Strings {
         codes: Vec<u32>,
-        dict: Strings,
+        dict: Arc<Strings>,
     },
 }
 
@@ -71,18 +72,17 @@ impl Column {
         Ok(column)
     }
 
-    /// Decodes single pages: `dictionary` holds the dictionary page, if the chunk has one.
-    pub fn read_pages(
+    /// Decodes one data page of a chunk whose dictionary is at hand, if it has one.
+    pub fn read_page(
         chunk: &ChunkLayout,
         leaf: &LeafInfo,
-        dictionary: Option<&[u8]>,
-        pages: &[&[u8]],
+        dictionary: Option<&Arc<Strings>>,
+        page: &[u8],
     ) -> Result<Column, Corrupt> {
         let mut column = Column::new(leaf);
-        let mut known = None;
-        for bytes in dictionary.into_iter().chain(pages.iter().copied()) {
-            column.page(chunk.codec, leaf, &mut Cursor { rest: bytes }, &mut known)?;
-        }
+        let mut known =
+            dictionary.map(|dict| Stored::Strings { codes: Vec::new(), dict: Arc::clone(dict) });
+        column.page(chunk.codec, leaf, &mut Cursor { rest: page }, &mut known)?;
         column.adopt(known);
         Ok(column)
     }
@@ -92,7 +92,7 @@ impl Column {
         chunk: &ChunkLayout,
         leaf: &LeafInfo,
         bytes: &[u8],
-    ) -> Result<Option<Strings>, Corrupt> {
+    ) -> Result<Option<Arc<Strings>>, Corrupt> {
         if chunk.range.start == chunk.data || leaf.physical != Physical::Bytes {
             return Ok(None);
         }
@@ -109,7 +109,7 @@ impl Column {
             Physical::I32 | Physical::I64 => Stored::I64(Vec::new()),
             Physical::F64 => Stored::F64(Vec::new()),
             Physical::Bool => Stored::Bool(Vec::new()),
-            Physical::Bytes => Stored::Strings { codes: Vec::new(), dict: Strings::default() },
+            Physical::Bytes => Stored::Strings { codes: Vec::new(), dict: Arc::default() },
         };
         Column { values, ..Column::default() }
     }
@@ -260,6 +260,7 @@ impl Stored {
             Stored::F64(out) if encoding == PLAIN => plain(data, count, f64::from_le_bytes, out),
             Stored::Bool(out) => bools(encoding, data, count, out),
             Stored::Strings { codes, dict } => {
+                let dict = Arc::make_mut(dict);
                 // Without a dictionary page the values themselves are the dictionary.
                 let start = dict.len();
                 match encoding {

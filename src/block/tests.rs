@@ -59,7 +59,8 @@ impl Block {
     }
 
     fn find(&self, row: u64) -> crate::model::Trace {
-        let mut find = Find::new(Arc::clone(&self.meta), Arc::clone(&self.layout), row).unwrap();
+        let mut find =
+            Find::new(Arc::clone(&self.meta), Arc::clone(&self.layout), row, |_| None).unwrap();
         loop {
             match find.step().unwrap() {
                 FindStep::Need(ranges) => find.feed(self.read(&ranges)).unwrap(),
@@ -364,7 +365,7 @@ fn damaged_blocks_are_errors_and_never_panics() {
             }
         }
         if let Ok(mut find) =
-            Find::new(Arc::clone(&damaged.meta), layout, dice.roll(slots.len() as u64))
+            Find::new(Arc::clone(&damaged.meta), layout, dice.roll(slots.len() as u64), |_| None)
         {
             while let Ok(FindStep::Need(ranges)) = find.step() {
                 if find.feed(damaged.read(&ranges)).is_err() {

@@ -8,6 +8,7 @@ use crate::columns::{ScanRequest, ScanStats, SpanBatch};
 use crate::model::{BlockId, TenantId, TimeRange, Trace};
 use crate::segment::Owner;
 
+use super::lookups::Lookups;
 use thiserror::Error;
 
 /// Why a block cannot be read.
@@ -95,8 +96,14 @@ impl Block {
     }
 
     /// The trace in a row, and the bytes that were read for it.
-    pub fn find(&self, row: u64) -> Result<(Trace, u64), ReadError> {
-        let mut find = Find::new(Arc::clone(&self.meta), self.layout()?, row)?;
+    pub fn find(&self, row: u64, lookups: &Lookups) -> Result<(Trace, u64), ReadError> {
+        let mut is_new = true;
+        let known = |group| {
+            let known = lookups.get(self.id, group);
+            is_new = known.is_none();
+            known
+        };
+        let mut find = Find::new(Arc::clone(&self.meta), self.layout()?, row, known)?;
         let mut bytes = 0;
         loop {
             match find.step()? {
@@ -104,6 +111,10 @@ impl Block {
                     let read = self.read(&ranges)?;
                     bytes += read.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
                     find.feed(read)?;
+                    if is_new && let Some((group, index)) = find.index() {
+                        lookups.put(self.id, group, index);
+                        is_new = false;
+                    }
                 }
                 FindStep::Found(trace) => return Ok((*trace, bytes)),
             }

@@ -6,6 +6,7 @@ mod block;
 mod flush;
 mod head;
 mod index;
+mod lookups;
 mod open;
 mod source;
 mod state;
@@ -38,6 +39,7 @@ pub use open::OpenError;
 pub use source::{ScanError, Snapshot, Source};
 
 use head::Tenant;
+use lookups::Lookups;
 use state::TenantState;
 use writer::{Append, Ask};
 
@@ -50,6 +52,7 @@ pub struct Options {
     pub min_free_bytes: u64,
     /// Memory of live segments, both those that fill and those that are written.
     pub live_bytes: usize,
+    /// Memory of RocksDB's blocks, and as much again for lookups by id.
     pub cache_bytes: usize,
     pub trace_idle: Duration,
     pub max_trace_age: Duration,
@@ -97,6 +100,7 @@ struct Inner {
     options: Options,
     kv: Arc<Kv>,
     backend: Local,
+    lookups: Lookups,
     tenants: RwLock<HashMap<TenantId, Arc<Tenant>>>,
     states: Mutex<HashMap<TenantId, TenantState>>,
     /// Records below this number were in segments that are sealed.

@@ -22,6 +22,7 @@ use crate::wal::{Wal, WalError};
 
 use super::block::{Block, ReadError};
 use super::head::Tenant;
+use super::lookups::Lookups;
 use super::state::{self, TenantState};
 use super::{Inner, Options, Store, Sync, index, writer};
 
@@ -81,6 +82,7 @@ impl Store {
         let inner = Arc::new(Inner {
             kv,
             backend,
+            lookups: Lookups::new(options.cache_bytes),
             tenants: RwLock::new(tenants),
             states: Mutex::new(states),
             seals: AtomicU64::new(least),

@@ -214,7 +214,7 @@ fn find(
             if range.is_some_and(|range| !source.overlaps(&range)) {
                 continue;
             }
-            if let Some((trace, read)) = guarded(source, || block.find(row)) {
+            if let Some((trace, read)) = guarded(source, || block.find(row, &inner.lookups)) {
                 bytes += read;
                 fragments.push(trace);
             }
