@@ -90,10 +90,10 @@ impl App {
         for listener in listeners {
             receivers.spawn(receive::serve(listener, Arc::clone(&receive), stop_receiving.clone()));
         }
+        announce(&addresses, &config);
         let mut upkeep = JoinSet::new();
         upkeep.spawn(become_ready(Arc::clone(&store), Arc::clone(&api), config.query.clone()));
         upkeep.spawn(keep_up(Arc::clone(&store), config.clone()));
-        announce(&addresses, &config);
         let grace = config.shutdown.grace;
         Ok(App {
             store,
