@@ -393,7 +393,7 @@ impl CompatNames {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Shutdown {
-    /// What is not done by then is left to the WAL and done at the next start.
+    /// For each step of a stop; what is not done by then is left to the log and done at the next start.
     #[serde(with = "units::duration")]
     pub grace: Duration,
 }
